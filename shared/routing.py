@@ -1,0 +1,84 @@
+"""Which models may answer a request, in which order, with which parameters: the plan, made in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from shared import database as sql
+from shared.database import Database
+from shared.openrouter import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The row of the use case: its sentence and the thresholds of its flags."""
+
+    use_case: str
+    system_prompt: str | None
+    slow_response_ms: int
+    short_response_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may serve the request, and who serves it."""
+
+    provider: str
+    provider_type: Literal["openrouter", "chat_worker", "openai_compatible"]
+    base_url: str | None
+    secret_name: str | None
+    model_id: str
+    model: str
+    context_length: int | None
+    max_output_tokens: int | None
+    supported_parameters: frozenset[str] | None
+    exclusive_parameters: tuple[tuple[str, ...], ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The ordered candidates with their parameters. Never empty."""
+
+    preset: Preset
+    candidates: tuple[Candidate, ...]
+
+
+async def plan(request: Mapping[str, Any], database: Database) -> Plan:
+    """Ask the database for the plan of a request: {completion_id, caller, use_case, model, models, params, …}.
+
+    Raises what the plan refuses with (unknown use case or model, …), or `Unavailable`.
+    """
+    answer = await database.call("plan_completion", {"request": dict(request)})
+    refusal = answer.get("refusal")
+    if refusal is not None:
+        raise sql.failure(refusal["code"], refusal["message"], refusal["field"])
+    return _plans().validate_python(answer)
+
+
+def sampling(params: Mapping[str, Any]) -> Sampling:
+    """The plan's parameters as the OpenRouter module takes them. What is not there is not sent."""
+    rest = dict(params)
+    stop = rest.pop("stop", ())
+    return Sampling(
+        max_tokens=rest.pop("max_tokens", None),
+        temperature=_float(rest.pop("temperature", None)),
+        top_p=_float(rest.pop("top_p", None)),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        seed=rest.pop("seed", None),
+        extra=rest,
+    )
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+@cache
+def _plans() -> TypeAdapter[Plan]:
+    return TypeAdapter(Plan)
