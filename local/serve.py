@@ -8,8 +8,8 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from local import migrations, tokens
 from local.data_folder import DataFolder
 from local.interrupts import Interrupts
 from local.postgres import CannotStart, Postgres, start
-from local.simulator import create_app
+from local.simulator import create_app, create_worker
 from local.simulator.server import listen, running
+from shared import observability, reconciliation
 from shared.edge import application
+from shared.errors import Failure
 from shared.services import Services
 from shared.settings import Settings
 
@@ -32,6 +34,8 @@ HOST = "127.0.0.1"
 # Open streams get this long to end by themselves.
 GRACE_S = 3
 WATCH_EVERY_S = 1.0
+# What a schedule does elsewhere. The simulated OpenRouter opens its books after 3 s.
+SWEEP_EVERY_S = 5.0
 SIMULATED_KEY = "simulated"
 
 # What Supabase has, and the doors' own login: they may become each of the three roles and own nothing.
@@ -45,6 +49,7 @@ class Running:
     url: str
     database: str
     models: str
+    worker: str
     problems: tuple[str, ...]
     jwt_secret: str | None
     psql: str | None
@@ -120,6 +125,10 @@ class _Everything:
             if simulated:
                 base = await open_things.enter_async_context(running(create_app()))
                 overrides |= {"OPENROUTER_BASE_URL": f"{base}/api/v1", "OPENROUTER_API_KEY": SIMULATED_KEY}
+            simulated_worker = simulated and not _is_set("CHAT_WORKER_URL")
+            if simulated_worker:
+                # Without a token: one that is set belongs to a real worker.
+                overrides["CHAT_WORKER_URL"] = await open_things.enter_async_context(running(create_worker()))
             if not _is_set("SUPABASE_JWT_SECRET") and self.given.supabase_url is None:
                 overrides["SUPABASE_JWT_SECRET"] = self.folder.secret("jwt_secret")
             if not _is_set("WEBHOOK_SECRET"):
@@ -139,7 +148,8 @@ class _Everything:
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_S,
             )
-            description = self._description(settings, simulated=simulated)
+            await open_things.enter_async_context(_sweeping(services))
+            description = self._description(settings, simulated=simulated, simulated_worker=simulated_worker)
             self.server = _Server(config, lambda: describe(description))
             return await self._until_stopped(self.server)
 
@@ -165,7 +175,7 @@ class _Everything:
             await _migrate(self.given.database_url.get_secret_value())
         return {}
 
-    def _description(self, settings: Settings, *, simulated: bool) -> Running:
+    def _description(self, settings: Settings, *, simulated: bool, simulated_worker: bool) -> Running:
         if self.postgres is not None:
             database = f"PostgreSQL on port {self.postgres.port} of this machine, kept in {self.folder.path}"
         elif self.given.database_url is not None:
@@ -184,6 +194,9 @@ class _Everything:
             models="SIMULATED: no real model is asked and nothing is billed; set OPENROUTER_API_KEY for real answers"
             if simulated
             else settings.openrouter_base_url,
+            worker="SIMULATED; set CHAT_WORKER_URL for a real one"
+            if simulated_worker
+            else settings.chat_worker_url or "none; set CHAT_WORKER_URL to add one",
             problems=settings.problems(),
             jwt_secret=secret.get_secret_value() if secret is not None else None,
             psql=psql,
@@ -206,9 +219,41 @@ class _Server(uvicorn.Server):
         yield
 
 
+@asynccontextmanager
+async def _sweeping(services: Services) -> AsyncIterator[None]:
+    """Do what the door `sweep` does, again and again until the block ends."""
+    sweeping = asyncio.create_task(_sweep(services))
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        [ended] = await asyncio.gather(sweeping, return_exceptions=True)
+        if not isinstance(ended, asyncio.CancelledError):
+            observability.log_problem("the sweep had stopped", ended)
+
+
+async def _sweep(services: Services) -> None:
+    failing = False
+    while True:
+        try:
+            await reconciliation.sweep(services)
+            failing = False
+        except Failure as failure:
+            if not failing:
+                observability.log_problem("the sweep failed; it is tried again", failure)
+            failing = True
+        await asyncio.sleep(SWEEP_EVERY_S)
+
+
 def describe(running: Running) -> None:
     """The closing words of the start."""
-    lines = ["", f"URL          {running.url}/", f"Database     {running.database}", f"Models       {running.models}"]
+    lines = [
+        "",
+        f"URL          {running.url}/",
+        f"Database     {running.database}",
+        f"Models       {running.models}",
+        f"Chat worker  {running.worker}",
+    ]
     authorization = "Bearer $TOKEN"
     if running.jwt_secret is None:
         lines.append("Tokens       from your Supabase project; put one into TOKEN for the line below")

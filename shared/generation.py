@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from shared import completion
+from shared.conversation import Prompt
 from shared.edge import Call, EventStream, Reply
 from shared.edge.contract import Contract
-from shared.routing import Preset
 
 if TYPE_CHECKING:
     from shared.services import Services
@@ -21,8 +21,9 @@ METADATA_PAIRS = 16
 
 Slug = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\S+$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MESSAGE_CHARS)]
+# Some words on one line that become part of an instruction: a genre, a tone.
+Phrase = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 Stops = Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=200)]], Field(max_length=4)]
-Prompt = Callable[[Preset], list[dict[str, Any]]]
 
 
 class Message(Contract):
@@ -73,6 +74,15 @@ class GenerationRequest(Contract):
 class ConversationRequest(GenerationRequest):
     """A conversation: `messages`, or the one `message` of somebody who has just begun."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("messages", "message")
+            ]
+        }
+    )
+
     messages: Annotated[list[Message], Field(min_length=1, max_length=MESSAGES)] | None = None
     message: Text | None = None
 
@@ -94,22 +104,33 @@ def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-async def reply(call: Call[Any, Services], use_case: str, prompt: Prompt) -> Reply | EventStream:
-    """Tell the story of `shared/completion.py` for this call and shape its end as JSON or as an event stream."""
+async def reply(call: Call[Any, Services], use_case: str, prompt: Prompt, **more: Any) -> Reply | EventStream:
+    """Tell the story of `shared/completion.py` for this call and shape its end as JSON or as an event stream.
+
+    `more` are further fields of `completion.Ask`: an editor, what to itemize, what to add to the reply.
+    """
+    asked = ask(call, use_case, prompt, **more)
+    if call.body.stream:
+        return EventStream(completion.stream(asked, call.services))
+    return Reply(await completion.answer(asked, call.services))
+
+
+def ask(call: Call[Any, Services], use_case: str, prompt: Prompt, **more: Any) -> completion.Ask:
+    """What this call wants, in the story's words."""
     body: GenerationRequest = call.body
-    ask = completion.Ask(
-        request_id=call.request_id,
-        caller=call.caller,
-        use_case=use_case,
-        prompt=prompt,
-        model=body.model,
-        models=tuple(body.models),
-        params=body.params(),
-        fallback_to_chat_worker=body.fallback_to_chat_worker,
-        metadata=body.metadata,
-        deadline=call.deadline,
-        log=call.log,
+    return completion.Ask(
+        **{
+            "request_id": call.request_id,
+            "caller": call.caller,
+            "use_case": use_case,
+            "prompt": prompt,
+            "model": body.model,
+            "models": tuple(body.models),
+            "params": body.params(),
+            "fallback_to_chat_worker": body.fallback_to_chat_worker,
+            "metadata": body.metadata,
+            "deadline": call.deadline,
+            "log": call.log,
+            **more,
+        }
     )
-    if body.stream:
-        return EventStream(completion.stream(ask, call.services))
-    return Reply(await completion.answer(ask, call.services))

@@ -41,6 +41,9 @@ _KEY_MARKS: Final = (
     "sk-", "eyj", "sb_secret_", "akia", "bearer", "://", "apikey", "api_key", "api-key", "token", "password", "secret",
 )  # fmt: skip
 
+# Made once: json.dumps makes a new one for every call that is not plain.
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 # One per process, like standard output: what has no request still writes to the same log.
 _opened: Logger | None = None
 
@@ -84,6 +87,8 @@ def open_log(
         use_rfc3339=True,
         serialize_stacktrace=False,
         json_serializer=_serializer(redaction(secrets)),
+        # Our messages are words; Powertools would try to read each as JSON first.
+        json_deserializer=str,
         # Every line is written by this file; where in it, nobody needs to know.
         location=None,
     )
@@ -193,7 +198,7 @@ def _serializer(redact: Callable[[str], str]) -> Callable[[dict[str, Any]], str]
             for key, value in line.items()
         }
         # ASCII with escapes: no newline, terminal code or broken character can leave its line.
-        return json.dumps(plain, separators=(",", ":"))
+        return _to_json(plain)
 
     return serialize
 
@@ -218,6 +223,8 @@ def _as_it_is(text: str) -> str:
 
 
 def _bounded(text: str, key: str) -> str:
+    if len(text) <= TEXT_MAX_CHARS:
+        return text
     longest = LONGER_TEXTS.get(key, TEXT_MAX_CHARS)
     if longest is None or len(text) <= longest:
         return text

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import TypeAdapter
 
 from shared import database as sql
 from shared.database import Database
-from shared.openrouter import Sampling
+from shared.errors import ConfigError
+from shared.openrouter import Endpoint, Sampling
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,37 @@ async def plan(request: Mapping[str, Any], database: Database) -> Plan:
     if refusal is not None:
         raise sql.failure(refusal["code"], refusal["message"], refusal["field"])
     return _plans().validate_python(answer)
+
+
+class Provider(Protocol):
+    """How a provider is reached, as its row says it."""
+
+    @property
+    def provider_type(self) -> str: ...
+    @property
+    def base_url(self) -> str | None: ...
+    @property
+    def secret_name(self) -> str | None: ...
+
+
+def endpoint(provider: Provider, settings: Settings) -> Endpoint:
+    """Where to ask this provider, and with which key. Raises ConfigError when it cannot be asked.
+
+    OpenRouter needs a key, everybody else an address: the row's, for a chat worker else that of the settings.
+    """
+    key = settings.secret(provider.secret_name) if provider.secret_name else None
+    if provider.provider_type == "openrouter":
+        if key is None:
+            raise ConfigError(f"{provider.secret_name or 'OPENROUTER_API_KEY'} is not set: its models cannot be asked")
+        return Endpoint(provider.base_url or settings.openrouter_base_url, key)
+    base_url = provider.base_url
+    if base_url is None and provider.provider_type == "chat_worker":
+        base_url = settings.chat_worker_url
+        if base_url is None:
+            raise ConfigError("CHAT_WORKER_URL is not set: the chat worker cannot be asked")
+    if base_url is None:
+        raise ConfigError("A provider has no base_url: its models cannot be asked")
+    return Endpoint(base_url, key or "", kind="openai_compatible")
 
 
 def sampling(params: Mapping[str, Any]) -> Sampling:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from shared import observability
+from shared import observability, tokens
 from shared.database import Database
 from shared.errors import Failure, Unavailable
 from shared.openrouter import Attempt, Usage
@@ -48,7 +48,7 @@ async def record(entry: Mapping[str, Any], tries: Sequence[Try], database: Datab
     When the database is away the record goes to the spool and the cost is what the provider reported.
     Never raises for the ledger's sake: the reply was paid for and still goes out.
     """
-    full = {**entry, "attempts": [_attempt(one, entry["prompt_chars"]) for one in tries]}
+    full = {**entry, "attempts": [_attempt(one, entry["prompt_tokens"]) for one in tries]}
     try:
         answer = await database.call("record_completion", {"record": full})
     except Failure as error:
@@ -70,19 +70,21 @@ def reported(tries: Sequence[Try]) -> Cost:
 
 
 def prompt_figures(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Size and hash of a prompt: enough to see that two were the same, nothing of what was said."""
+    """Size (tokens estimated) and hash of a prompt: to see that two were the same, nothing of what was said."""
     text = "\n".join(f"{message.get('role')}: {message.get('content')}" for message in messages)
     return {
         "prompt_chars": sum(len(str(message.get("content") or "")) for message in messages),
+        "prompt_tokens": tokens.estimate_messages(messages),
         "prompt_sha256": hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(),
     }
 
 
-def _attempt(one: Try, prompt_chars: int) -> dict[str, Any]:
+def _attempt(one: Try, prompt_tokens: int) -> dict[str, Any]:
     attempt, candidate = one.attempt, one.candidate
-    used, estimated = attempt.usage, False
-    if used is None and attempt.code == CANCELLED and attempt.billed_unknown:
-        used, estimated = _guess(one, prompt_chars), True
+    used = attempt.usage
+    estimated = used is not None and used.estimated
+    if used is None and attempt.billed_unknown and (attempt.characters or attempt.code in (None, CANCELLED)):
+        used, estimated = _guess(one, prompt_tokens), True
     if used is not None:
         billing = "tokens"
     elif attempt.billed_unknown:
@@ -111,14 +113,14 @@ def _attempt(one: Try, prompt_chars: int) -> dict[str, Any]:
     }
 
 
-def _guess(one: Try, prompt_chars: int) -> Usage:
-    """Tokens of a stream that was cut off by its reader: no usage comes any more (API facts, Cancellation).
+def _guess(one: Try, prompt_tokens: int) -> Usage:
+    """Tokens of an answer that came without its usage: cut off by its reader, broken off, or never counted.
 
-    A provider that keeps billing writes on to its limit, so the limit is the estimate; the true figure comes later.
+    A provider that keeps billing after its reader left writes on to its limit, so the limit is the estimate
+    (API facts, Cancellation); the true figure comes later.
     """
-    prompt_tokens = math.ceil(prompt_chars / CHARS_PER_TOKEN)
     written = math.ceil(one.attempt.characters / CHARS_PER_TOKEN)
-    if not one.attempt.billing_stops:
+    if one.attempt.code == CANCELLED and not one.attempt.billing_stops:
         written = max(written, int(one.candidate.params.get("max_tokens") or 0))
     return Usage(prompt_tokens=prompt_tokens, completion_tokens=written, total_tokens=prompt_tokens + written)
 

@@ -43,6 +43,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         run.close()
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tests may hand in a row of a table (`record_property`); the tables are printed with the results."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    rows = [value for report in reports for name, value in report.user_properties if name == "fault_grid"]
+    if rows:
+        terminalreporter.section("fault grid: outcome, attempts, cost (whole x2, stream x2)")
+        terminalreporter.write_line("\n".join(sorted(rows)))
+
+
 @pytest.fixture(scope="session")
 def server_url() -> str:
     """A superuser's URL of a running server; it has databases, but nothing of ours in `postgres`."""

@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
-from shared.generation import MESSAGES, GenerationRequest, Message
+from shared.messages import MessagesRequest
 
 
-class ChatRequest(GenerationRequest):
-    """A conversation for any use case."""
+class ChatRequest(MessagesRequest):
+    """A conversation for any use case, with tools and a wanted format if the model knows them."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MESSAGES)]
     use_case: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "casual_chat"

@@ -8,7 +8,7 @@ from shared.services import Services
 
 
 async def handle(call: Call[ChatRequest, Services]) -> Reply | EventStream:
-    return await generation.reply(call, call.body.use_case, prompt.messages(call.body))
+    return await generation.reply(call, call.body.use_case, prompt.messages(call.body), **call.body.wishes())
 
 
 door = Door(

@@ -157,6 +157,11 @@ class Reply:
         usage = replace(self.usage, reasoning_tokens=thinking, completion_tokens=spoken + thinking)
         return replace(self, reasoning=reasoning, usage=usage)
 
+    def insured(self) -> "Reply":
+        """The same reply charged at nothing: what an answer reports is what is billed."""
+        free = replace(self.usage.prices, prompt=Decimal(0), completion=Decimal(0))
+        return replace(self, usage=replace(self.usage, prices=free))
+
     def ending(self, finish_reason: str | None, native: str | None) -> "Reply":
         return replace(self, finish_reason=finish_reason, native_finish_reason=native)
 

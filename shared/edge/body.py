@@ -21,6 +21,8 @@ DRAIN_FACTOR: Final = 8
 DRAIN_AT_LEAST_BYTES: Final = 8_000_000
 
 QUERY_MAX_FIELDS: Final = 100
+# supabase-js adds it to every address when a region is wished for; Supabase's own gateway reads it, no door does.
+QUERY_IGNORED: Final = frozenset({"forceFunctionRegion"})
 DETAILS_MAX: Final = 20
 ERRORS_MAX: Final = 500
 FIELD_MAX_CHARS: Final = 200
@@ -101,6 +103,8 @@ def parse_query(contract: type[ContractT], query: bytes) -> ContractT:
     lists = _list_names(contract)
     given: dict[str, Any] = {}
     for name, value in pairs:
+        if name in QUERY_IGNORED:
+            continue
         if name in lists:
             given.setdefault(name, []).extend(part for part in value.split(",") if part)
         elif name in given:

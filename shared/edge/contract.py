@@ -32,12 +32,12 @@ class Contract(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _can_be_stored(cls, value: Any) -> Any:
-        _refuse_unstorable(value)
+        refuse_unstorable(value)
         return value
 
 
-def _refuse_unstorable(value: Any) -> None:
-    """Walk plain JSON values; a nested Contract has already walked its own."""
+def refuse_unstorable(value: Any) -> None:
+    """Raise for text that Postgres cannot hold, anywhere in plain JSON; a nested Contract has walked its own."""
     if isinstance(value, str):
         # Two checks instead of a pattern: both run at memory speed over a long message.
         if "\0" in value:
@@ -49,11 +49,11 @@ def _refuse_unstorable(value: Any) -> None:
             raise PydanticCustomError("finite_number", "Input should be a finite number")
     elif isinstance(value, dict):
         for name, held in value.items():
-            _refuse_unstorable(name)
-            _refuse_unstorable(held)
+            refuse_unstorable(name)
+            refuse_unstorable(held)
     elif isinstance(value, list | tuple | set | frozenset):
         for held in value:
-            _refuse_unstorable(held)
+            refuse_unstorable(held)
 
 
 def _is_encodable(text: str) -> bool:

@@ -41,6 +41,8 @@ T = TypeVar("T")
 _MOST_ERROR_BYTES = 1024 * 1024
 # How long the end of the chunked body may keep us after [DONE]: reading it lets the connection be used again.
 _DRAIN_S = 0.1
+# Images make bodies of megabytes: written at once they would hold up everybody else.
+_PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +251,12 @@ class OpenRouter:
         self, endpoint: Endpoint, question: Question, call: Call, due: float, deadline: float
     ) -> httpx.Response:
         """The response with status 200, its body unread. Anything else is raised."""
-        headers = self._headers(endpoint) | {"Content-Type": b"application/json"}
-        response = await self._send(
-            endpoint, "POST", "chat/completions", call, due, deadline, headers, question.encoded()
-        )
+        content = question.encoded()
+        headers = self._headers(endpoint) | {
+            "Content-Type": b"application/json",
+            "Content-Length": b"%d" % len(content),
+        }
+        response = await self._send(endpoint, "POST", "chat/completions", call, due, deadline, headers, content)
         call.status = response.status_code
         call.generation_id = classification.generation_id(response.headers)
         if response.status_code == 200:
@@ -311,7 +315,7 @@ class OpenRouter:
                 method,
                 f"{endpoint.base_url.rstrip('/')}/{path}",
                 headers=[(name.encode(), value) for name, value in headers.items()],
-                content=content,
+                content=content if content is None or len(content) <= _PIECE_BYTES else _in_pieces(content),
                 params=params or None,
                 timeout=timeout,
             )
@@ -382,6 +386,11 @@ def _late(due: float, deadline: float, status: int | None = None) -> CallFailed:
     if due >= deadline:
         return OutOfTime("the deadline of the request is reached", status=status)
     return TooSlow("no token came in time", status=status)
+
+
+async def _in_pieces(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), _PIECE_BYTES):
+        yield content[start : start + _PIECE_BYTES]
 
 
 def _header_value(text: str) -> bytes:

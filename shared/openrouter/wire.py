@@ -259,6 +259,8 @@ class Usage:
     # With a key of one's own (BYOK) `cost` is only OpenRouter's fee; this is what the provider charges.
     upstream_cost: Decimal | None = None
     is_byok: bool = False
+    # Counted by whoever asked, because the server said nothing.
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

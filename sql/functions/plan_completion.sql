@@ -70,6 +70,7 @@ declare
     v_slug       text;
     v_id         uuid;
     v_ids        uuid[] := '{}';
+    v_named      uuid[];
     v_field      text;
     v_candidates jsonb;
     v_default    jsonb;
@@ -103,6 +104,8 @@ begin
         end if;
     end loop;
 
+    v_named := v_ids;
+
     -- A list of models is the caller's own fallback order; anything less is followed by the use case's.
     if jsonb_array_length(coalesce(request -> 'models', '[]')) = 0 then
         v_ids := v_ids || array(
@@ -122,10 +125,39 @@ begin
     if cardinality(v_ids) = 0 then
         v_id := openrouter.resolve_model(
             (select s.value #>> '{}' from openrouter.settings s where s.key = 'default_model'), false);
-        if v_id is null then
-            return openrouter.refusal('CONFIG_ERROR', 'No model is active for this use case', 'use_case');
-        end if;
-        v_ids := array[v_id];
+        v_ids := array_remove(array[v_id], null);
+    end if;
+
+    if (request ->> 'fallback_to_chat_worker')::boolean then
+        -- Once is enough: a worker that is asked earlier is not asked again.
+        v_ids := v_ids || array(
+            select m.id
+              from public.api_models m
+              join public.api_providers p on p.id = m.provider_id
+             where p.provider_type = 'chat_worker'
+               and p.is_active
+               and m.is_active
+               and not exists (
+                   select from public.api_models asked
+                     join public.api_providers by on by.id = asked.provider_id
+                    where asked.id = any (v_ids) and by.provider_type = 'chat_worker')
+             order by p.priority, m.priority, m.id
+             limit 1
+        );
+    elsif not (request ->> 'fallback_to_chat_worker')::boolean then
+        -- Refused as a fallback it stands behind nobody; by name, or ranked first, it is none.
+        v_ids := array(
+            select wanted.id
+              from unnest(v_ids) with ordinality as wanted (id, position)
+              join public.api_models m on m.id = wanted.id
+              join public.api_providers p on p.id = m.provider_id
+             where p.provider_type <> 'chat_worker' or wanted.position = 1 or wanted.id = any (v_named)
+             order by wanted.position
+        );
+    end if;
+
+    if cardinality(v_ids) = 0 then
+        return openrouter.refusal('CONFIG_ERROR', 'No model is active for this use case', 'use_case');
     end if;
 
     select coalesce((select s.value from openrouter.settings s where s.key = 'default_params'), '{}') into v_default;

@@ -85,7 +85,8 @@ def _failures_in_200() -> Iterable[Fault]:
         name: str, description: str, body: Callable[[Reply], Json], event: Callable[[Reply], Json], charge: Charge
     ) -> Fault:
         def plain(reply: Reply, options: Options) -> Script:
-            return Script(wire.whole(reply, wire.encoded(body(reply))), reply, charge)
+            charged = reply.insured() if charge == "nothing" else reply
+            return Script(wire.whole(charged, wire.encoded(body(charged))), charged, charge)
 
         def stream(reply: Reply, options: Options) -> Script:
             return Script((*wire.opening(reply), Data(wire.event(event(reply))), Data(DONE)), reply, charge)
@@ -135,7 +136,7 @@ def _failures_in_200() -> Iterable[Fault]:
     yield both("ok_null_message", "HTTP 200 whose message or delta is null", null_message, null_delta, "nothing")
 
     def choice_error(reply: Reply, options: Options) -> Script:
-        partial = _partial(reply, int(options.number("after_tokens")))
+        partial = _partial(reply, int(options.number("after_tokens"))).insured()
         body = wire.body(partial)
         body["choices"][0]["error"] = {
             "code": 502,
@@ -145,7 +146,7 @@ def _failures_in_200() -> Iterable[Fault]:
         return Script(wire.whole(partial, wire.encoded(body)), partial, "nothing")
 
     def choice_error_event(reply: Reply, options: Options) -> Script:
-        partial = _partial(reply, int(options.number("after_tokens")))
+        partial = _partial(reply, int(options.number("after_tokens"))).insured()
         last = wire.chunk(partial, wire.empty_delta(), "error", "error")
         last["choices"][0]["error"] = {"code": 502, "message": "Provider disconnected"}
         told = wire.talking(partial, wire.deltas(partial))

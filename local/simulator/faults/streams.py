@@ -132,7 +132,7 @@ def _errors() -> Iterable[Fault]:
 
     def partial(reply: Reply, options: Options) -> Script:
         words = "".join(answers.tokens(reply.content or "")[: int(options.number("after_tokens"))])
-        cut = reply.with_content(words).ending("error", "error")
+        cut = reply.with_content(words).ending("error", "error").insured()
         body = wire.body(cut)
         body["choices"][0]["error"] = disconnected
         return Script(wire.whole(cut, wire.encoded(body)), cut, "nothing")
