@@ -10,14 +10,9 @@ create or replace function public.record_completion(record jsonb)
     set search_path = ''
 as $$
 declare
-    v_id        uuid := (record ->> 'completion_id')::uuid;
-    v_started   timestamptz := (record ->> 'started_at')::timestamptz;
-    v_model_id  uuid;
-    v_answer    jsonb;
-    v_cost      numeric;
-    v_source    text;
-    v_unpriced  integer;
-    v_tokens    record;
+    v_id      uuid := (record ->> 'completion_id')::uuid;
+    v_started timestamptz := (record ->> 'started_at')::timestamptz;
+    v_answer  jsonb;
 begin
     -- The row comes first: a second writer of the same completion waits here, then finds it and changes nothing.
     insert into openrouter.completions (
@@ -131,55 +126,14 @@ begin
           ) as priced on true
       ) as a;
 
-    select sum(a.cost_usd) filter (where a.cost_source <> 'none'),
-           case
-               when count(*) filter (where a.cost_source in ('provider', 'computed', 'estimated')) = 0
-                    and count(*) filter (where a.cost_source = 'unknown') > 0 then 'unknown'
-               when count(*) filter (where a.cost_source = 'estimated') > 0 then 'estimated'
-               when count(*) filter (where a.cost_source = 'computed') > 0 then 'computed'
-               else 'provider'
-           end,
-           count(*) filter (where a.cost_source = 'unknown')
-      into v_cost, v_source, v_unpriced
-      from openrouter.completion_attempts a
-     where a.completion_id = v_id;
-
-    -- The answer's own price decides: an answer of unknown price is not made known by a retry that was priced.
-    if exists (
-        select from openrouter.completion_attempts a
-         where a.completion_id = v_id and a.code is null and a.cost_source = 'unknown'
-    ) then
-        v_cost := null;
-        v_source := 'unknown';
-    elsif v_source <> 'unknown' then
-        -- Only attempts that the provider charged nothing for: zero is known, not guessed.
-        v_cost := coalesce(v_cost, 0);
-    end if;
-
-    -- What all attempts used together: the cost is theirs too.
-    select sum(a.input_tokens) as input, sum(a.output_tokens) as output, sum(a.cached_tokens) as cached,
-           sum(a.reasoning_tokens) as reasoning
-      into v_tokens
-      from openrouter.completion_attempts a
-     where a.completion_id = v_id;
-
-    update openrouter.completions
-       set cost_usd = v_cost,
-           cost_source = v_source,
-           unpriced_attempts = v_unpriced,
-           input_tokens = v_tokens.input,
-           output_tokens = v_tokens.output,
-           total_tokens = v_tokens.input + v_tokens.output,
-           cached_tokens = v_tokens.cached,
-           reasoning_tokens = v_tokens.reasoning
-     where id = v_id;
+    v_answer := openrouter.settle_costs(v_id);
 
     insert into openrouter.quality_issues (completion_id, code, detail)
     select v_id, value ->> 'code', value ->> 'detail'
       from jsonb_array_elements(coalesce(record -> 'quality_issues', '[]'))
     on conflict do nothing;
 
-    return jsonb_build_object('recorded', true, 'cost_usd', v_cost, 'cost_source', v_source);
+    return jsonb_build_object('recorded', true) || v_answer;
 end
 $$;
 
