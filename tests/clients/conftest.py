@@ -24,9 +24,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local.simulator.server import running
+from tests.house import JWT_SECRET, House, house, simulator
+
+__all__ = ["JWT_SECRET", "House", "house", "node_modules", "postgrest", "simulator", "supabase"]
 
 HERE = Path(__file__).parent
-JWT_SECRET = "a-secret-of-at-least-thirty-two-bytes-for-tests"
 HOP_BY_HOP = ("content-length", "transfer-encoding", "connection", "host", "content-encoding")
 
 

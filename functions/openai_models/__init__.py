@@ -1,0 +1,1 @@
+"""The door `openai/v1/models`."""
