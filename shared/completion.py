@@ -35,6 +35,8 @@ RESERVE_S = 1.0
 FIRST_SHARE = 2 / 3
 # How much of its context a model is given when it found the conversation too long: our count is an estimate.
 TIGHTER = 0.7
+# A reply limit above this part of a model's context does not push the conversation out of it.
+REPLY_PART = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,10 +385,13 @@ class _Story:
         """Prepare a candidate's turn within this share of its context. Raises ContextTooLong."""
         conversation = self._ask.prompt(self._plan.preset, candidate.context_length)
         sampling = routing.sampling(candidate.params)
+        room = candidate.context_length and int(candidate.context_length * share)
+        limits = (sampling.max_tokens, candidate.max_output_tokens, room and room // REPLY_PART)
         fitted = context.fit(
             conversation.messages,
-            context_length=candidate.context_length and int(candidate.context_length * share),
-            max_tokens=sampling.max_tokens or 0,
+            context_length=room,
+            max_tokens=min((limit for limit in limits if limit is not None), default=0),
+            family=candidate.model,
         )
         request = ChatRequest(
             model=candidate.model,

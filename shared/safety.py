@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from shared.errors import ContentBlocked, Detail
+
 ADULT_AGE = 18
 # Every number and every word is looked at closely. A request with more of them than this is taken to mean it.
 LOOKS = 20_000
@@ -77,6 +79,19 @@ def sexual_content_with_minor(passages: Iterable[Passage]) -> Finding | None:
     minor = _first(given, _ages)
     sexual = None if minor is None else _first(given, _sexual_words)
     return None if minor is None or sexual is None else Finding(minor.field, sexual.field)
+
+
+def refuse_sexual_content_with_minor(passages: Iterable[Passage]) -> None:
+    """Raise ContentBlocked, with the two fields named, where `sexual_content_with_minor` finds both."""
+    found = sexual_content_with_minor(passages)
+    if found is not None:
+        raise ContentBlocked(
+            "Sexual content that involves somebody under 18 is refused",
+            details=[
+                Detail(found.minor_field, "This states an age under 18"),
+                Detail(found.sexual_field, "This asks for sexual content"),
+            ],
+        )
 
 
 def _first(passages: Iterable[Passage], looks: Callable[[Passage], Iterator[bool]]) -> Passage | None:

@@ -13,6 +13,7 @@ from shared import observability, tokens
 from shared.database import Database
 from shared.errors import Failure, Unavailable
 from shared.openrouter import Attempt, Usage
+from shared.openrouter.wire import text_of
 from shared.routing import Candidate
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def prompt_figures(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Size (tokens estimated) and hash of a prompt: to see that two were the same, nothing of what was said."""
     text = "\n".join(f"{message.get('role')}: {message.get('content')}" for message in messages)
     return {
-        "prompt_chars": sum(len(str(message.get("content") or "")) for message in messages),
+        "prompt_chars": sum(len(text_of(message.get("content"))) for message in messages),
         "prompt_tokens": tokens.estimate_messages(messages),
         "prompt_sha256": hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(),
     }

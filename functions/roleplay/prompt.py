@@ -15,7 +15,6 @@ from functions.roleplay.contract import Action, RoleplayRequest
 from shared import character, lorebook, safety, templates, tokens
 from shared.character import Character, Note
 from shared.conversation import Conversation, Prompt, Section
-from shared.errors import ContentBlocked, Detail
 from shared.fields import invalid
 from shared.lorebook import Finding, Lorebook, Position
 from shared.routing import Preset
@@ -243,7 +242,7 @@ def _refuse_the_unspeakable(scene: Scene) -> None:
         *(played.system_prompt, played.post_history, *played.greetings),
     )
     told = [finding.entry.content for _, found in scene.lore for finding in found if finding.fired]
-    found = safety.sexual_content_with_minor(
+    safety.refuse_sexual_content_with_minor(
         [
             *(Passage("character.age", age, is_age=True) for age in played.ages),
             *(Passage("character", text) for text in card),
@@ -253,11 +252,3 @@ def _refuse_the_unspeakable(scene: Scene) -> None:
             *(Passage("messages", turn["content"]) for turn in request.turns()),
         ]
     )
-    if found is not None:
-        raise ContentBlocked(
-            "Sexual content that involves somebody under 18 is refused",
-            details=[
-                Detail(found.minor_field, "This states an age under 18"),
-                Detail(found.sexual_field, "This asks for sexual content"),
-            ],
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,8 +11,6 @@ import httpx
 import pytest
 
 from local.simulator import create_worker, running
-from shared import context, tokens
-from shared.errors import ContextTooLong
 from shared.settings import Settings
 from tests.use_cases.conftest import House, Simulator
 
@@ -353,23 +351,6 @@ async def test_without_a_key_a_working_worker_keeps_the_server_up(house: House, 
 # A conversation that is too long, for OpenRouter and for the worker.
 
 
-def last_turns_that_fit(
-    messages: Sequence[Mapping[str, Any]], *, context_length: int | None, max_tokens: int
-) -> context.Fitted:
-    """The plainest rule of fitting, so that these tests are about what the story makes of it."""
-    for dropped in range(len(messages)):
-        kept = messages[dropped:]
-        if context_length is None or tokens.estimate_messages(kept) + max_tokens <= context_length:
-            return context.Fitted(kept, dropped)
-    raise ContextTooLong
-
-
-@pytest.fixture
-def strict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "fit", last_turns_that_fit)
-
-
-@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("stated", [None, False, True], ids=["no word of a fallback", "refused", "wanted"])
 async def test_too_long_for_everybody_is_told_before_anybody_is_asked(
     house: House, worker: Simulator, stated: bool | None
@@ -385,7 +366,6 @@ async def test_too_long_for_everybody_is_told_before_anybody_is_asked(
     assert await house.ledger("select 1 from openrouter.completions") == []
 
 
-@pytest.mark.usefixtures("strict")
 async def test_too_long_for_openrouter_fits_a_larger_worker(house: House, worker: Simulator) -> None:
     """Whoever reads enough is asked; the others are not troubled."""
     await house.ledger("update api_models set context_length = 600 where model_version <> 'chat-worker' returning 1")
@@ -395,7 +375,6 @@ async def test_too_long_for_openrouter_fits_a_larger_worker(house: House, worker
     assert await house.simulator.requests() == []
 
 
-@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("provider", ["OpenRouter", "Chat worker"])
 async def test_who_finds_it_too_long_is_asked_once_more_with_less(
     house: House, worker: Simulator, provider: str
