@@ -8,7 +8,7 @@ create or replace function public.get_models()
     set search_path = ''
 as $$
     with live as (
-        select m.*, p.name as provider_name
+        select m.*, p.name as provider_name, m.capabilities -> 'supported_parameters' as takes
           from public.api_models m
           join public.api_providers p on p.id = m.provider_id
          where m.is_active and p.is_active
@@ -21,15 +21,13 @@ as $$
           join public.use_case_presets s on s.use_case = u.use_case and s.is_active
           join live on live.id = u.model_id
     ),
-    recent as (
-        -- What the last hour says of a model; fewer than five attempts say nothing.
-        select a.model_id,
-               count(*) as attempts,
-               count(*) filter (where a.code is null) / count(*)::numeric as answered
-          from openrouter.completions c
-          join openrouter.completion_attempts a on a.completion_id = c.id
-         where c.started_at > now() - interval '1 hour'
-         group by a.model_id
+    typical as materialized (
+        select s.use_case, message.input_tokens, message.output_tokens
+          from public.use_case_presets s, openrouter.typical_message(s.use_case) as message
+         where s.is_active
+    ),
+    recent as materialized (
+        select r.model_id, r.health from openrouter.recent_health() as r
     )
     select jsonb_build_object('models', coalesce(jsonb_agg(
         jsonb_build_object(
@@ -42,16 +40,24 @@ as $$
             'price_per_million_tokens', jsonb_build_object(
                 'input', trim_scale(price.input_per_token * 1000000),
                 'output', trim_scale(price.output_per_token * 1000000)),
+            'typical_cost_usd', (
+                select coalesce(jsonb_object_agg(
+                           typical.use_case,
+                           openrouter.computed_cost(
+                               live.id, now(), typical.input_tokens, typical.output_tokens, 0, 0)), '{}')
+                  from typical),
             'context_length', live.context_length,
             'max_output_tokens', live.max_output_tokens,
             'expected_latency_ms', case when live.expected_latency_ms is not null then jsonb_build_object(
                 'min', lower(live.expected_latency_ms), 'max', upper(live.expected_latency_ms) - 1) end,
-            'health', case
-                when coalesce(recent.attempts, 0) < 5 then 'unknown'
-                when recent.answered >= 0.9 then 'healthy'
-                when recent.answered >= 0.5 then 'degraded'
-                else 'failing'
-            end
+            -- Null where nobody said what the model takes.
+            'capabilities', jsonb_build_object(
+                'tools', live.takes ? 'tools',
+                'json', live.takes ?| array['response_format', 'structured_outputs'],
+                'vision', live.capabilities -> 'input_modalities' ? 'image',
+                'sampling', live.takes ?| array['temperature', 'top_p', 'top_k', 'min_p']),
+            'retired', coalesce(live.retired_at <= now(), false),
+            'health', coalesce(recent.health, 'unknown')
         )
         order by live.priority, live.display_name
     ), '[]'))
@@ -67,6 +73,7 @@ as $$
 $$;
 
 comment on function public.get_models() is
-    'Active models: slug, name, use cases, USD per million tokens (null: unknown), context, health.';
+    'Active models: slug, name, use cases, USD per million tokens and per typical message of each use case '
+    '(null: unknown), context, capabilities, health.';
 revoke execute on function public.get_models() from public, anon, authenticated;
 grant execute on function public.get_models() to anon, authenticated, service_role;

@@ -16,6 +16,7 @@ OPEN_FUNCTIONS = {
         "get_my_usage",
         "get_openrouter_usage_stats",
         "compare_openrouter_models",
+        "explain_route",
     },
 }
 
