@@ -79,6 +79,8 @@ _NOT_A_SUBJECT = frozenset(
         """,
     )
 )
+# What stands behind them is where the subject is, or what it has.
+_PREPOSITIONS = frozenset(("on", "in", "at", "under", "with", "near", "by", "over", "into", "from", "beside", "inside"))
 
 
 def clean(text: str) -> str:
@@ -104,16 +106,21 @@ def is_unchanged(original: str, text: str) -> bool:
 
 
 def keeps_subject(original: str, text: str) -> bool:
-    """Whether the user's own words are still there: one of the first two that name something, and a third of all.
+    """Whether the user's own words are still there: the thing that is named before "on", "in", "with", … ("cat" in "a
+    red cat on a roof"), or else one of the first two that name something; and a third of all.
 
     A cheap test that synonyms and translations fail. Words of scripts without spaces are not compared.
     """
-    wanted = [word for word in _words(original) if word not in _NOT_A_SUBJECT][:_WORDS_COMPARED]
+    words = _words(original)
+    wanted = [word for word in words if word not in _NOT_A_SUBJECT][:_WORDS_COMPARED]
     if not wanted:
         return True
     found = _words(text)
-    kept = [any(other.startswith(_stem(word)) for other in found) for word in wanted]
-    return any(kept[:2]) and sum(kept) * 3 >= len(kept)
+    kept = {word: any(other.startswith(_stem(word)) for other in found) for word in wanted}
+    before = next((words[:place] for place, word in enumerate(words) if word in _PREPOSITIONS), [])
+    named = [word for word in before if word in kept]
+    is_named = kept[named[-1]] if named else any(kept[word] for word in wanted[:2])
+    return is_named and sum(kept.values()) * 3 >= len(kept)
 
 
 def _cleaned_once(text: str) -> str:

@@ -260,6 +260,8 @@ def test_only_the_prompt_is_left(heard: str, prompt: str) -> None:
         pytest.param("a red dragon over Prague", "Prague at golden hour", False, id="the dragon is gone"),
         pytest.param("a photo of a cat", "A tabby CAT on a velvet sofa", True, id="photo is no subject"),
         pytest.param("a cat", "A majestic tiger", False, id="another animal"),
+        pytest.param("a cat on a roof", "A wide view of a roof, soft light", False, id="the place alone is not it"),
+        pytest.param("a shy red cat on a roof", "A cat, slate roof, dusk", True, id="the thing and its place"),
         pytest.param("雪の中の狐", "A fox in the snow", True, id="a script without spaces is not compared"),
         pytest.param("🦊", "A fox", True, id="no words at all"),
     ],
