@@ -96,6 +96,17 @@ def endpoint(provider: Provider, settings: Settings) -> Endpoint:
     return Endpoint(base_url, key or "", kind="openai_compatible")
 
 
+async def models(database: Database, settings: Settings) -> list[dict[str, Any]]:
+    """What a picker shows (`get_models` in SQL), without the chat worker's models where no worker is configured."""
+    found = (await database.call("get_models", {}))["models"]
+    return [
+        model
+        for model in found
+        # Only the deployment knows: the row has no address of its own.
+        if not model.pop("needs_worker_url") or settings.chat_worker_url is not None
+    ]
+
+
 def sampling(params: Mapping[str, Any]) -> Sampling:
     """The plan's parameters as the OpenRouter module takes them. What is not there is not sent."""
     rest = dict(params)

@@ -80,7 +80,7 @@ class Settings:
         """One sentence per wrong or missing setting, naming the variable and what does not work; never a value."""
         missing: list[str] = []
         if self.openrouter_api_key is None:
-            missing.append("OPENROUTER_API_KEY is not set: no chat model can be asked.")
+            missing.append("OPENROUTER_API_KEY is not set: OpenRouter cannot be asked.")
         if self.database_url is None and (self.supabase_url is None or self.supabase_secret_key is None):
             missing.append("No database is configured: set DATABASE_URL, or both SUPABASE_URL and SUPABASE_SECRET_KEY.")
         if self.supabase_jwt_secret is None and self.supabase_url is None:

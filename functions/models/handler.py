@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from shared import routing
 from shared.edge import Call, Door, Reply
 from shared.services import Services
 
 
 async def handle(call: Call[Any, Services]) -> Reply:
-    return Reply(await call.services.database.call("get_models", {}))
+    return Reply({"models": await routing.models(call.services.database, call.services.settings)})
 
 
 door = Door(

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from shared import openai_dialect
+from shared import openai_dialect, routing
 from shared.edge import Call, Door, Reply
 from shared.services import Services
 
 
 async def handle(call: Call[Any, Services]) -> Reply:
-    found = await call.services.database.call("get_models", {})
-    return Reply(openai_dialect.model_list(found["models"]))
+    found = await routing.models(call.services.database, call.services.settings)
+    return Reply(openai_dialect.model_list(found))
 
 
 door = Door(

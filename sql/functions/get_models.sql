@@ -8,7 +8,8 @@ create or replace function public.get_models()
     set search_path = ''
 as $$
     with live as (
-        select m.*, p.name as provider_name, m.capabilities -> 'supported_parameters' as takes
+        select m.*, p.name as provider_name, m.capabilities -> 'supported_parameters' as takes,
+               p.provider_type = 'chat_worker' and p.base_url is null as needs_worker_url
           from public.api_models m
           join public.api_providers p on p.id = m.provider_id
          where m.is_active and p.is_active
@@ -34,6 +35,8 @@ as $$
             'slug', live.model_version,
             'name', live.display_name,
             'provider', live.provider_name,
+            -- Only the deployment knows whether it has one: the doors leave the model out where it has none.
+            'needs_worker_url', live.needs_worker_url,
             'use_cases', coalesce((select jsonb_agg(use_case order by use_case) from uses where model_id = live.id), '[]'),
             'default_for', coalesce(
                 (select jsonb_agg(use_case order by use_case) from uses where model_id = live.id and place = 1), '[]'),

@@ -58,7 +58,7 @@ def test_nothing_set_means_defaults_and_says_what_is_missing(environ: dict[str, 
     assert (settings.app_url, settings.app_title) == ("https://ourvidz.com", "OurVidz Platform")
     assert (settings.allowed_origins, settings.request_timeout_s, settings.log_level) == (("*",), 120.0, "INFO")
     assert settings.problems() == (
-        "OPENROUTER_API_KEY is not set: no chat model can be asked.",
+        "OPENROUTER_API_KEY is not set: OpenRouter cannot be asked.",
         "No database is configured: set DATABASE_URL, or both SUPABASE_URL and SUPABASE_SECRET_KEY.",
         "Neither SUPABASE_JWT_SECRET nor SUPABASE_URL is set: no access token can be checked.",
         "WEBHOOK_SECRET is not set: no webhook can be accepted.",

@@ -410,3 +410,16 @@ async def test_the_models_own_word_that_it_is_too_long_is_not_a_fallback_questio
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "CONTEXT_TOO_LONG")
     assert len(answer.json()["error"]["attempts"]) == len(CASUAL)
+
+
+async def test_the_picker_offers_the_worker_only_where_there_is_one(house: House, worker: Simulator) -> None:
+    """A model that cannot be asked is no choice; SQL does not know the deployment's address."""
+    offered = (await house.http.get("/models")).json()["models"]
+    house.services.settings = replace(house.services.settings, chat_worker_url=None)
+    without = (await house.http.get("/models")).json()["models"]
+    openai = (await house.http.get("/openai/v1/models")).json()["data"]
+
+    assert "chat-worker" in [model["slug"] for model in offered]
+    assert "needs_worker_url" not in offered[0]
+    assert "chat-worker" not in [model["slug"] for model in without]
+    assert "chat-worker" not in [model["id"] for model in openai]
