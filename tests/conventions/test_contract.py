@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import sys
 from pathlib import Path
-
-import pytest
 
 from local.tokens import token
 from tests.house import JWT_SECRET, House
@@ -22,7 +19,6 @@ EXAMPLES = 3
 TIME_LIMIT_S = 240
 
 
-@pytest.mark.skipif(importlib.util.find_spec("schemathesis") is None, reason="schemathesis is not installed")
 async def test_no_door_answers_what_is_not_described(house: House, tmp_path: Path) -> None:
     """No 500, no status, content type or field that the description does not have, no door without its lock."""
     secret = house.services.settings.webhook_secret
