@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared import completion, generation, tokens
+from shared import completion, generation, tokens, usage
 from shared.completion import Ask
 from shared.conversation import Conversation
 from shared.edge import Call, Event
@@ -118,7 +118,7 @@ async def _contenders(comparison: Comparison) -> list[_Contender]:
 
 
 def _contender(comparison: Comparison, estimate: Mapping[str, Any]) -> _Contender:
-    model, cost = estimate["model"], _decimal(estimate["cost_usd"])
+    model, cost = estimate["model"], usage.money(estimate["cost_usd"])
     each = comparison.max_cost_usd_per_model
     refusal: Failure | None = None
     # A model that nobody knows is left to the plan, which says so.
@@ -208,7 +208,7 @@ def _failed(contender: _Contender, failure: Failure) -> Json:
 
 def _report(comparison: Comparison, contenders: Sequence[_Contender], results: Sequence[Json]) -> Json:
     # What a failed model cost stands in its record alone; the story notes that in the ask's log.
-    costs = [_decimal(one.ask.log["cost_usd"]) for one in contenders if "cost_usd" in one.ask.log]
+    costs = [usage.money(one.ask.log["cost_usd"]) for one in contenders if "cost_usd" in one.ask.log]
     known = [cost for cost in costs if cost is not None]
     total = sum(known, Decimal(0)) if known or not costs else None
     answered = [result for result in results if result["ok"]]
@@ -238,10 +238,6 @@ def _least(results: Iterable[Json], figure: Callable[[Json], Any]) -> str | None
 
 def _without_content(result: Json) -> Json:
     return {name: value for name, value in result.items() if name != "content"}
-
-
-def _decimal(value: Any) -> Decimal | None:
-    return None if value is None else Decimal(str(value))
 
 
 def _usd(amount: Decimal) -> str:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shared import context, quality, routing, tokens, usage
+from shared import context, quality, routing, usage
 from shared.conversation import Conversation, Editor, Prompt, Unedited
 from shared.edge import Event
 from shared.errors import (
@@ -152,6 +152,8 @@ class _Turn:
     conversation: Conversation
     editor: Editor
     turns_dropped: int
+    # Estimated, once: the count by which the conversation was fitted.
+    prompt_tokens: int
     attempts: list[Attempt] = field(default_factory=list)
 
 
@@ -416,6 +418,7 @@ class _Story:
             conversation=conversation,
             editor=self._ask.editor(),
             turns_dropped=fitted.dropped,
+            prompt_tokens=fitted.tokens["prompt"] or 0,
         )
 
     def _was_asked(self, provider: str) -> bool:
@@ -428,11 +431,8 @@ class _Story:
     def _itemized(self, turn: _Turn) -> dict[str, Any]:
         """Where the tokens of the prompt went (estimated), and what the prompt decided on the way."""
         return {
-            "sections": [
-                {"section": section.name, "tokens": tokens.estimate(section.text)}
-                for section in turn.conversation.sections
-            ],
-            "prompt_tokens": tokens.estimate_messages(turn.request.messages),
+            "sections": context.itemize(turn.conversation.sections, turn.candidate.model),
+            "prompt_tokens": turn.prompt_tokens,
             "turns_dropped": turn.turns_dropped,
             "context_length": turn.candidate.context_length,
             **turn.conversation.notes,
@@ -476,6 +476,7 @@ class _Story:
             "response_time_ms": self._elapsed_ms() if response_time_ms is None else response_time_ms,
             "started_at": self._started_at.isoformat(),
             **usage.prompt_figures(turn.request.messages),
+            "prompt_tokens": turn.prompt_tokens,
             **ending,
         }
         tries = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import TypeAdapter
 
-from shared import observability, routing
+from shared import observability, routing, usage
 from shared.errors import ConfigError, Upstream
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def sweep(services: Services) -> dict[str, int]:
     and asked again when the next check is due. Raises `Unavailable` when the database is away.
     """
     database = services.database
-    replayed = await services.spool.replay(lambda kept: database.call("record_completion", {"record": dict(kept)}))
+    replayed = await usage.replay(services.spool, database)
     due = _due().validate_python(await database.call("pending_generations", {"batch": BATCH}))
     return {
         "spooled_replayed": replayed,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from shared import observability, tokens
+from shared import observability
 from shared.database import Database
 from shared.errors import Failure, Unavailable
 from shared.openrouter import Attempt, Usage
@@ -58,8 +58,13 @@ async def record(entry: Mapping[str, Any], tries: Sequence[Try], database: Datab
         await spool.keep(full)
         return reported(tries)
     if spool.waiting:
-        await spool.replay(lambda kept: database.call("record_completion", {"record": dict(kept)}))
-    return Cost(_decimal(answer["cost_usd"]), answer["cost_source"])
+        await replay(spool, database)
+    return Cost(money(answer["cost_usd"]), answer["cost_source"])
+
+
+async def replay(spool: Spool, database: Database) -> int:
+    """Write what the spool kept into the ledger; how many records no longer wait."""
+    return await spool.replay(lambda kept: database.call("record_completion", {"record": dict(kept)}))
 
 
 def reported(tries: Sequence[Try]) -> Cost:
@@ -71,11 +76,10 @@ def reported(tries: Sequence[Try]) -> Cost:
 
 
 def prompt_figures(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Size (tokens estimated) and hash of a prompt: to see that two were the same, nothing of what was said."""
+    """Size and hash of a prompt: enough to see that two were the same, nothing of what was said."""
     text = "\n".join(f"{message.get('role')}: {message.get('content')}" for message in messages)
     return {
         "prompt_chars": sum(len(text_of(message.get("content"))) for message in messages),
-        "prompt_tokens": tokens.estimate_messages(messages),
         "prompt_sha256": hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(),
     }
 
@@ -133,5 +137,6 @@ def printable(text: str | None) -> str | None:
     return text[:NAME_LIMIT].replace("\x00", "").encode(errors="replace").decode()
 
 
-def _decimal(value: Any) -> Decimal | None:
+def money(value: Any) -> Decimal | None:
+    """An amount as SQL tells it: whole numbers come as integers; null is unknown."""
     return None if value is None else Decimal(str(value))
